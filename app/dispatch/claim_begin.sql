@@ -1,5 +1,5 @@
 -- Let the claims of one pool run one after the other, and read what a claim has to know of its worker: NULL where it is
--- not registered. Work that becomes ready while this waits for the lock is not counted: it sends a wake-up of its own.
+-- not registered. Work that becomes ready while this waits for the lock is not counted: its own wake-up follows, or the next look.
 -- What follows in the transaction looks up single rows, or has the same plan for all values.
 SELECT w.drain_requested, w.memory_mb, w.features, w.facts ->> 'name' AS name, l.now,
        EXISTS (SELECT FROM lanes WHERE pool = :pool AND ready > 0) AS has_ready

@@ -1,5 +1,4 @@
--- End a take that has succeeded: write the take, its unit and its job, and correct its account's share. Return whether
--- the account has ready units in the take's pool.
+-- End a take that has succeeded: write the take, its unit and its job, and correct its account's share.
 --
 -- The caller holds the job, the take and the unit. `pools` are the pools in which the account's ready units change with
 -- this transaction: their shares are locked first, by their names (app.lock_order).
@@ -25,11 +24,5 @@ unit AS (
     UPDATE units
     SET state = 'done', done_at = :now, clip_key = :clip_key, handover_key = :handover_key, checkpoint_key = NULL
     WHERE id = :unit_id
-),
-job AS (
-    UPDATE jobs SET units_done = :units_done, stage = :stage WHERE id = :job_id AND units_done <> :units_done
 )
-SELECT EXISTS (
-    SELECT FROM units
-    WHERE pool = :pool AND state = 'ready' AND class IN (0, 1, 2) AND account_id = :account_id
-) AS waits
+UPDATE jobs SET units_done = :units_done, stage = :stage WHERE id = :job_id AND units_done <> :units_done

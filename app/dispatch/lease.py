@@ -15,7 +15,7 @@ from app.dispatch.throughput import record_throughput_after_commit
 from app.dispatch.worker_registry import WORKER_DIED, WorkerOrders, orders_of
 from app.jobs.fair_share import settle_share
 from app.jobs.meter import end_take
-from app.jobs.plan import FINISH_POOL, enqueue_finish
+from app.jobs.plan import FINISH_POOL, TEST_POOL, enqueue_finish
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.settle import StoredFilm, complete, fail
 from app.jobs.spec import Spec
@@ -42,11 +42,7 @@ BACKOFF_SECONDS_MAX = 300
 
 _RENEW_LEASE = sql_file("app.dispatch", "renew_lease.sql")
 _END_TAKE = sql_file("app.dispatch", "end_take.sql")
-_OPEN_NEXT = SqlStatement("""
-    UPDATE units SET state = 'ready'
-    WHERE job_id = :job_id AND kind = 'segment' AND shot = :shot AND position = :position AND state = 'blocked'
-    RETURNING id
-""")
+_OPEN_NEXT = sql_file("app.dispatch", "open_next.sql")
 # Each row is locked in the order of `OF`, and returned as it is once it is locked.
 _LOCK_TAKE = SqlStatement(f"""
     SELECT {row_columns(Job, "j")}, {row_columns(Take, "t")}, {row_columns(Unit, "u")}
@@ -110,17 +106,14 @@ def succeed_segment(
     unit.clip_key, unit.handover_key = clip_key, handover_key
     # The finish becomes ready with the last segment, so its lane is covered too.
     pools = {take.pool, FINISH_POOL} if is_last else {take.pool}
-    waits = _end_take(session, job, take, unit, meter=meter, pools=pools)
+    _end_take(session, job, take, unit, meter=meter, pools=pools)
     record_throughput_after_commit(session, take, frames=unit.frames, resolution=str(job.spec["resolution"]))
     if is_last:
         terms: dict[str, Any] = {"priority": unit.priority, "spec": Spec.model_validate(job.spec)}
         enqueue_finish(session, job_id=job.id, account_id=job.account_id, at=now(session), **terms)
         wake_after_commit(session, FINISH_POOL)
-    elif _open_next(session, job, unit):
-        waits = True
-    # What the account has waiting may have been held back by its limit; what others have waiting was not.
-    if waits:
-        wake_after_commit(session, unit.pool)
+    for pool in _open_next(session, unit):
+        wake_after_commit(session, pool)
 
 
 def succeed_finish(session: Session, claim: Claim, film: StoredFilm, *, meter: dict[str, Any]) -> Job:
@@ -134,11 +127,10 @@ def succeed_finish(session: Session, claim: Claim, film: StoredFilm, *, meter: d
 
 def _end_take(
     session: Session, job: Job, take: Take, unit: Unit, *, meter: dict[str, Any], pools: Collection[str]
-) -> bool:
+) -> None:
     """Write in one statement that a take has succeeded: the take, its unit, its job and its account's share.
 
-    `pools` are those whose lanes change with the transaction. Returns whether the account has ready units in the take's
-    pool.
+    `pools` are those whose lanes change with the transaction.
     """
     moment = lease_now(session)
     end_take(session, take, TakeState.SUCCEEDED, ended_at=moment, meter=meter)
@@ -162,17 +154,17 @@ def _end_take(
         "units_done": job.units_done,
         "stage": job.stage,
     }
-    waits = _END_TAKE.run(session, inputs, flush=False).one().waits
+    _END_TAKE.run(session, inputs, flush=False)
     mark_written(take, "state", "ended_at", "meter", "gpu_seconds", "gpu_cost", "clip_key", "share_settled")
     mark_written(unit, "state", "done_at", "clip_key", "handover_key", "checkpoint_key")
     mark_written(job, "units_done", "stage")
-    return bool(waits)
 
 
-def _open_next(session: Session, job: Job, unit: Unit) -> bool:
-    """Make the next segment of the shot ready; return whether it has one."""
-    inputs = {"job_id": job.id, "shot": unit.shot, "position": unit.position + 1}
-    return bool(_OPEN_NEXT.run(session, inputs))
+def _open_next(session: Session, unit: Unit) -> list[str]:
+    """Make the next segment of the shot ready; return the pools in which the account has ready segments."""
+    inputs = {"job_id": unit.job_id, "shot": unit.shot, "position": unit.position + 1, "pool": unit.pool}
+    inputs |= {"account_id": unit.account_id, "finish_pool": FINISH_POOL, "test_pool": TEST_POOL}
+    return [row.pool for row in _OPEN_NEXT.run(session, inputs)]
 
 
 def close_take(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from app.clock import lease_now, now
@@ -27,18 +27,21 @@ from app.jobs.deadlines import is_overdue
 from app.jobs.fair_share import lock_shares, refresh_share, settle_share, stale_shares
 from app.jobs.low_balance import publish_low_balance
 from app.jobs.open_quotes import expire_quote, quotes_past_expiry
-from app.jobs.plan import CLASS_OF_TIER
+from app.jobs.plan import CLASS_OF_TIER, FINISH_POOL, TEST_POOL
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.review import decide_by_policy, overdue_reviews
 from app.jobs.settle import expire
-from app.jobs.states import JobState, Stage, TakeState, UnitState, is_final
+from app.jobs.states import JobState, Stage, TakeState, is_final
 from app.jobs.tables import Job
 from app.liveness import LIVENESS
 from app.settings import get_settings
+from app.sql_statements import sql_file
 from app.wakeups import send_wakeup, wakeups_waiting
 from app.wallet.lots import accounts_with_expired_lots, expire_lots
 
 log = logging.getLogger(__name__)
+
+_STARTABLE = sql_file("app.dispatch", "startable.sql")
 
 # Repairs of one kind per round; a round starts each second.
 BATCH = 200
@@ -224,7 +227,7 @@ def wake_pools() -> int:
     Each of these replaces a wake-up that was lost or never sent: whoever makes work ready sends one by itself.
     """
     with transaction() as session:
-        ready = {pool: _ready(session, pool, idle) for pool, idle in idle_by_pool(session).items()}
+        ready = {pool: _startable(session, pool, idle) for pool, idle in idle_by_pool(session).items()}
     wakeups = 0
     for pool, count in ready.items():
         waiting = wakeups_waiting(pool) if count else None
@@ -234,11 +237,10 @@ def wake_pools() -> int:
     return wakeups
 
 
-def _ready(session: Session, pool: str, limit: int) -> int:
-    """Count the pool's units that may start now, up to a limit."""
-    may_start = (Unit.not_before.is_(None)) | (Unit.not_before <= now(session))
-    startable = select(Unit.id).where(Unit.pool == pool, Unit.state == UnitState.READY, may_start).limit(limit)
-    return session.scalar(select(func.count()).select_from(startable.subquery())) or 0
+def _startable(session: Session, pool: str, limit: int) -> int:
+    """Count the pool's units that may start now, within the limits of their accounts, up to a limit."""
+    inputs = {"pool": pool, "limit": limit, "finish_pool": FINISH_POOL, "test_pool": TEST_POOL, "now": now(session)}
+    return int(_STARTABLE.run(session, inputs).one().units)
 
 
 def resend_lost_wakeups(leadership: Leadership) -> int:

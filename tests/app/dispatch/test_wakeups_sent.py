@@ -2,17 +2,21 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
+from queue import Queue
+from threading import Event, Thread
 
 import pytest
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, text, update
 
 from app import redis_client, wakeups
 from app.clock import now
 from app.db import transaction
 from app.dispatch.claim import Claim, claim
+from app.dispatch.lease import succeed_segment
 from app.dispatch.scheduler import wake_pools
 from app.dispatch.worker_registry import register_worker, set_draining
-from app.jobs.queue_tables import Unit
+from app.jobs.queue_tables import Pool, Unit
 from app.redis_client import get_redis
 from app.wakeups import KEY_PREFIX, queue_name, wakeups_waiting
 from tests.api_client import World
@@ -114,3 +118,77 @@ def test_orders_send_no_wakeup_while_one_is_queued(world: World) -> None:
     assert wakeups_waiting(POOL) == 1
     add_workers("worker-1", "worker-2")
     assert (wake_pools(), wake_pools(), wakeups_waiting(POOL)) == (1, 0, 2)
+
+
+def test_nobody_is_woken_for_an_account_at_its_limit(engine: Engine) -> None:
+    add_workers("worker-0", "worker-1", "worker-2", "worker-3")
+    queue(10, concurrency=2)
+    assert wake_pools() == 2, "as many as the account may start"
+    for _ in range(2):
+        answer()
+    with transaction() as session:
+        assert claim(session, "worker-0", [POOL]) is not None
+    assert (wake_pools(), wakeups_waiting(POOL)) == (0, 1), "the claim has woken the next worker"
+    answer()
+    with transaction() as session:
+        assert claim(session, "worker-1", [POOL]) is not None
+    assert wake_pools() == 0
+
+
+def wait_for_lock(engine: Engine, pid: int) -> None:
+    """Wait until a connection waits for a lock of another one."""
+    waiting = text("SELECT FROM pg_stat_activity WHERE pid = :pid AND wait_event_type = 'Lock'")
+    while True:
+        with engine.begin() as connection:
+            if connection.execute(waiting, {"pid": pid}).one_or_none() is not None:
+                return
+
+
+def test_the_end_of_a_segment_wakes_for_an_order_that_it_waited_for(engine: Engine) -> None:
+    """The order holds the account's share; its own wake-up is answered before the end has made room for it."""
+    with transaction() as session:
+        account = make_account(session).id
+        make_queued_job(session, account, pool=POOL, concurrency=1)
+    with transaction() as session:
+        lease = claim(session, "worker-1", [POOL])
+    assert lease is not None
+    woken: list[str] = []
+    pids, is_written, is_looked = Queue[int](), Event(), Event()
+
+    def end() -> None:
+        with transaction() as session:
+            session.info["wake"] = woken.append
+            pids.put(session.connection().exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+            succeed_segment(session, lease, clip_key="clip.mp4", handover_key=None, meter={"gpu_seconds": "1"})
+            is_written.set()
+            assert is_looked.wait(30)
+
+    thread = Thread(target=end)
+    with transaction() as order:
+        order.info["wake"] = lambda _pool: None
+        make_queued_job(order, account, pool=POOL, concurrency=1)
+        thread.start()
+        wait_for_lock(engine, pids.get(timeout=30))
+    assert is_written.wait(30)
+    with transaction() as session:
+        assert claim(session, "worker-2", [POOL]) is None, "the answer to the order's wake-up"
+    is_looked.set()
+    thread.join(30)
+    assert POOL in woken
+
+
+def test_the_end_of_a_segment_wakes_the_other_pools_of_its_account(engine: Engine) -> None:
+    with transaction() as session:
+        account = make_account(session).id
+        make_queued_job(session, account, pool="demo", concurrency=1)
+    with transaction() as session:
+        lease = claim(session, "worker-1", ["demo"])
+        make_queued_job(session, account, pool="other", concurrency=1)
+        # Somebody has claimed there before.
+        session.add(Pool(name="other", vclock=Decimal(0)))
+    assert lease is not None
+    woken: list[str] = []
+    with transaction() as session:
+        session.info["wake"] = woken.append
+        succeed_segment(session, lease, clip_key="clip.mp4", handover_key=None, meter={"gpu_seconds": "1"})
+    assert "other" in woken
