@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.db import transaction
 from app.dispatch.pod_costs import PodCosts, run_pod_costs
 from app.dispatch.scheduler import run_scheduler
-from app.dispatch.worker_registry import deregister_worker, register_worker, set_current_take, set_draining
+from app.dispatch.worker_registry import deregister_worker, heartbeat, register_worker, set_draining
 from app.settings import child_environment
 from tests.app.dispatch.cluster_api import Cluster, cluster
 from tests.workers.worker_processes import wait_until
@@ -39,12 +39,16 @@ def register(session: Session, pod: str, process: int = 8) -> None:
     register_worker(session, worker_of(pod, process), pools=["wan"], host=pod, pid=process, device="cpu", facts={})
 
 
+def set_busy(session: Session, worker_id: str, take_id: str) -> None:
+    heartbeat(session, worker_id, state="busy", take_id=take_id, resident_model=None)
+
+
 @pytest.fixture
 def workers(engine: Engine) -> None:
     with transaction() as session:
         for pod in UIDS:
             register(session, pod)
-        set_current_take(session, worker_of("busy"), "take_1")
+        set_busy(session, worker_of("busy"), "take_1")
         set_draining(session, worker_of("drained"))
 
 
@@ -58,7 +62,7 @@ def test_costs_follow_what_workers_do_and_only_changes_are_written(kubernetes: C
     with transaction() as session:
         # A second process of the pod works: the pod is as busy as the busiest.
         register(session, "idle", 9)
-        set_current_take(session, worker_of("idle", 9), "take_2")
+        set_busy(session, worker_of("idle", 9), "take_2")
         deregister_worker(session, worker_of("busy"))
     kubernetes.calls.clear()
     costs.write_changes()
@@ -117,7 +121,7 @@ def test_a_cluster_that_hangs_holds_no_row_and_delays_no_round(kubernetes: Clust
     with transaction() as session:
         # What a claim and a heartbeat write.
         session.execute(text("SET LOCAL lock_timeout = '1s'"))
-        set_current_take(session, worker_of("idle"), "take_2")
+        set_busy(session, worker_of("idle"), "take_2")
     assert thread.is_alive()
     kubernetes.hang.set()
     thread.join(30)
@@ -150,7 +154,7 @@ def test_the_scheduler_that_leads_writes_and_the_one_that_stands_by_does_not(kub
     try:
         wait_until(lambda: kubernetes.cost("busy") == "100", "the leader writes")
         with transaction() as session:
-            set_current_take(session, worker_of("idle"), "take_2")
+            set_busy(session, worker_of("idle"), "take_2")
         wait_until(lambda: kubernetes.cost("idle") == "100", "the leader writes what has changed")
     finally:
         stop.set()
