@@ -23,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test browser proxies clients charts coverage test-deep storm load check bench bench-marks bench-gpu fmt examples showcase screenshots clean
+.PHONY: help setup demo up test browser proxies clients charts coverage test-deep test-images storm load check bench bench-marks bench-gpu fmt examples showcase screenshots clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ coverage: $(TESTS) browser proxies clients charts ## Run every test but the deep
 
 test-deep: $(TESTS) browser proxies clients charts ## Run the storms, fuzzing and long runs
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m deep
+
+test-images: $(TESTS) ## Build the images, run deploy/compose.yaml on Docker's engine, and follow the runbook there (as root; FOLDER=<for images>)
+	$(BIN)/python -m tests.images $(if $(FOLDER),--folder $(FOLDER)) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 storm: $(TESTS) ## Let FAULTS (1000) faults hit a whole service, and print how it recovered from each kind (SEED=1)
 	CINEMETER_STORM_FAULTS=$(or $(FAULTS),1000) CINEMETER_STORM_SEED=$(or $(SEED),1) $(PYTEST) -q -m deep tests/faults/test_storm.py

@@ -1,0 +1,131 @@
+"""Docker's engine for the tests, in a network of its own, and the installation that Compose makes on it."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.images.building import Builder
+from tests.images.tools import PATH
+from tests.repo.sources import ROOT
+
+START_SECONDS = 60
+COMMAND_SECONDS = 300
+# The addresses of networks without a subnet of their own; `front` has one.
+POOL = "base=172.31.0.0/16,size=24"
+
+
+class CommandError(Exception):
+    """A command in the installation failed; the message is what it wrote."""
+
+
+class Engine:
+    """A running dockerd, asked by its client."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **os.environ,  # noqa: TID251 — handed on to the programs
+            "PATH": PATH,
+            "DOCKER_HOST": f"unix://{folder}/docker.sock",
+            "DOCKER_CONFIG": str(folder / "client"),
+            "COMPOSE_ANSI": "never",
+            "COMPOSE_PROGRESS": "plain",
+        }
+
+    def docker(self, *arguments: str | Path) -> str:
+        """Run Docker's client and return what it wrote on standard output. Raises CommandError."""
+        return self.run("docker", *arguments)[0]
+
+    def run(self, *command: str | Path, cwd: Path = ROOT, seconds: float = COMMAND_SECONDS) -> tuple[str, str]:
+        """Run a program that may ask the engine, and return what it wrote on both outputs. Raises CommandError."""
+        done = subprocess.run(
+            command,
+            env=self.environment,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        if done.returncode:
+            words = " ".join(map(str, command))
+            raise CommandError(f"{words}: {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout, done.stderr
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        """Return what Docker knows of a container."""
+        facts: dict[str, Any] = json.loads(self.docker("inspect", container))[0]
+        return facts
+
+    def load(self, builder: Builder, name: str) -> None:
+        """Hand an image on from buildah, unless it is there: both give it the same id."""
+        wanted = (
+            builder.image_id(name) or builder.image_id(f"localhost/{name}") or builder.image_id(registry_name(name))
+        )
+        present = self.docker("images", "--no-trunc", "--quiet", name).strip()
+        if present == f"sha256:{wanted}":
+            return
+        archive = self.folder / "image.tar"
+        builder.run("buildah", "push", "--quiet", str(wanted), f"docker-archive:{archive}:{name}")
+        self.docker("load", "--quiet", "--input", archive)
+        archive.unlink()
+
+    def clear(self) -> None:
+        """Remove all containers, networks and volumes."""
+        if containers := self.docker("ps", "--all", "--quiet").split():
+            self.docker("rm", "--force", "--volumes", *containers)
+        self.docker("network", "prune", "--force")
+        if volumes := self.docker("volume", "ls", "--quiet").split():
+            self.docker("volume", "rm", "--force", *volumes)
+
+
+def registry_name(name: str) -> str:
+    """Return the full name of an image that Docker's own registry has."""
+    return f"docker.io/{name if '/' in name else f'library/{name}'}"
+
+
+@contextmanager
+def running_engine(folder: Path) -> Iterator[Engine]:
+    """Run dockerd. It leaves the addresses and filters of the network alone: containers reach only one another."""
+    engine = Engine(folder)
+    state = folder / "docker"
+    shutil.rmtree(state / "run", ignore_errors=True)
+    state.mkdir(exist_ok=True)
+    options = ["--data-root", state / "data", "--exec-root", state / "run", "--pidfile", state / "run.pid"]
+    options += ["--host", engine.environment["DOCKER_HOST"], "--default-address-pool", POOL]
+    options += ["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--log-level", "error"]
+    (state / "run.pid").unlink(missing_ok=True)
+    with (folder / "dockerd.log").open("wb") as log:
+        daemon = subprocess.Popen(["dockerd", *options], env=engine.environment, stdout=log, stderr=log)
+    try:
+        until(lambda: daemon.poll() is None and _answers(engine), START_SECONDS, f"dockerd; see {folder}/dockerd.log")
+        yield engine
+    finally:
+        daemon.terminate()
+        daemon.wait(timeout=START_SECONDS)
+
+
+def _answers(engine: Engine) -> bool:
+    try:
+        return bool(engine.docker("info", "--format", "{{.ServerVersion}}"))
+    except CommandError:
+        return False
+
+
+def until(condition: Any, seconds: float, what: str, pause: float = 0.25) -> Any:
+    """Wait until a condition holds, and return its value. Raises TimeoutError, with what was waited for."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what}: not within {seconds:g} s")
+        time.sleep(pause)
