@@ -1,5 +1,5 @@
 # The API, the scheduler and the courier: one image without torch and without ffmpeg, of about 660 MB. The largest parts are
-# PyAV and numpy, which read the files of customers, and botocore.
+# PyAV and numpy, which read the files of customers, and c2pa, which reads and signs manifests.
 # Build it from the repository's root:  docker build -f deploy/api.Dockerfile -t cinemeter-api .
 FROM python:3.11-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -24,13 +24,18 @@ def free_port() -> int:
 
 
 @contextmanager
-def proxy(folder: Path, ports: list[int]) -> Iterator[int]:
-    """Run HAProxy with the shipped configuration before servers at these ports; yield its own port."""
+def proxy(folder: Path, ports: list[int], check: str = "200ms") -> Iterator[int]:
+    """Run HAProxy with the shipped configuration before servers at these ports, which it checks so often; yield its own
+    port.
+    """
     program = shutil.which("haproxy") or "/usr/sbin/haproxy"
     assert Path(program).exists(), "HAProxy is not installed; `make proxies` installs it."
     port = free_port()
-    servers = "\n".join(f"    server api{port} 127.0.0.1:{port} check inter 200ms fall 2 rise 1" for port in ports)
-    config = re.sub(r"^ +server-template .*$", servers, CONFIG.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    config = CONFIG.read_text(encoding="utf-8")
+    (options,) = re.findall(r"^ +server-template api 32 api:8000 (.*) resolvers docker init-addr none$", config, re.M)
+    options = options.replace("inter 2s", f"inter {check}")
+    servers = "\n".join(f"    server api{port} 127.0.0.1:{port} {options}" for port in ports)
+    config = re.sub(r"^ +server-template .*$", servers, config, flags=re.MULTILINE)
     config = re.sub(r"^resolvers .*?(?=^frontend)", "", config, flags=re.MULTILINE | re.DOTALL)
     path = folder / "haproxy.cfg"
     path.write_text(config.replace("bind :8000", f"bind 127.0.0.1:{port}"), encoding="utf-8")
@@ -104,6 +109,34 @@ def test_nothing_is_refused_while_servers_end_and_come_back(tmp_path: Path) -> N
         assert first.forwarded == "127.0.0.1"
 
     asyncio.run(restart_under_load())
+
+
+def test_nothing_is_refused_while_several_servers_end_at_once(tmp_path: Path) -> None:
+    """Those that have ended have no connections any more, so the proxy would choose them again and again."""
+
+    async def end_two_of_four() -> None:
+        servers = [Backend(free_port()) for _ in range(4)]
+        with proxy(tmp_path, [each.port for each in servers], check="20s") as port:
+            address = f"http://127.0.0.1:{port}"
+            async with (
+                httpx.AsyncClient(base_url=address, timeout=PATIENCE_SECONDS) as client,
+                AsyncExitStack() as stack,
+            ):
+                running = [await stack.enter_async_context(each.running()) for each in servers[:2]]
+                async with servers[2].running(), servers[3].running():
+                    await until_answered(client)
+                    # One open stream for each server.
+                    streams = [await stack.enter_async_context(client.stream("GET", "/events")) for _ in range(4)]
+                    for ending in servers[2:]:
+                        ending.next_event.set()
+                answers = await asyncio.gather(*(client.post("/orders", content=b"{}") for _ in range(20)))
+                assert [each.status_code for each in answers] == [200] * 20
+                for going_on in running:
+                    going_on.next_event.set()
+                for stream in streams:
+                    assert (await stream.aread()).endswith(b"data: 2\n\n")
+
+    asyncio.run(end_two_of_four())
 
 
 async def until_answered(client: httpx.AsyncClient) -> None:

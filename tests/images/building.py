@@ -72,10 +72,12 @@ class Builder:
         return done.stdout
 
     def image_id(self, name: str) -> str | None:
-        """Return the id of an image, which Docker gives it too, or None."""
-        listed = json.loads(self.run("buildah", "images", "--all", "--json"))
-        names = {f"{each}": image["id"] for image in listed for each in image.get("names") or ()}
-        return names.get(name)
+        """Return the id of an image, which Docker gives it too, or None. What is built here is under `localhost/`."""
+        tagged = name if ":" in name else f"{name}:latest"
+        for image in json.loads(self.run("buildah", "images", "--json")):
+            if {tagged, f"localhost/{tagged}"} & set(image.get("names") or ()):
+                return str(image["id"])
+        return None
 
     def base(self) -> str:
         """Make the image that our Dockerfiles begin with, if it is not there yet, and return its name."""

@@ -50,4 +50,5 @@ def main(extras: set[str]) -> None:
     print(json.dumps({"sizes": sizes, "unneeded": sorted(set(sizes) - needed("cinemeter", extras) - INSTALLER)}))
 
 
-main(set(sys.argv[1:]))
+if __name__ == "__main__":
+    main(set(sys.argv[1:]))

@@ -16,6 +16,7 @@ from tests.repo.sources import ROOT
 
 START_SECONDS = 60
 COMMAND_SECONDS = 300
+LINES_MAX = 40
 # The addresses of networks without a subnet of their own; `front` has one.
 POOL = "base=172.31.0.0/16,size=24"
 
@@ -56,7 +57,8 @@ class Engine:
         )
         if done.returncode:
             words = " ".join(map(str, command))
-            raise CommandError(f"{words}: {done.returncode}\n{done.stdout}{done.stderr}")
+            lines = (done.stdout + done.stderr).splitlines()[-LINES_MAX:]
+            raise CommandError("\n".join([f"{words}: {done.returncode}", *lines]))
         return done.stdout, done.stderr
 
     def inspect(self, container: str) -> dict[str, Any]:
@@ -66,14 +68,13 @@ class Engine:
 
     def load(self, builder: Builder, name: str) -> None:
         """Hand an image on from buildah, unless it is there: both give it the same id."""
-        wanted = (
-            builder.image_id(name) or builder.image_id(f"localhost/{name}") or builder.image_id(registry_name(name))
-        )
+        wanted = builder.image_id(name)
+        assert wanted is not None, f"{name} is not built"
         present = self.docker("images", "--no-trunc", "--quiet", name).strip()
         if present == f"sha256:{wanted}":
             return
         archive = self.folder / "image.tar"
-        builder.run("buildah", "push", "--quiet", str(wanted), f"docker-archive:{archive}:{name}")
+        builder.run("buildah", "push", "--quiet", wanted, f"docker-archive:{archive}:{name}")
         self.docker("load", "--quiet", "--input", archive)
         archive.unlink()
 
@@ -84,11 +85,6 @@ class Engine:
         self.docker("network", "prune", "--force")
         if volumes := self.docker("volume", "ls", "--quiet").split():
             self.docker("volume", "rm", "--force", *volumes)
-
-
-def registry_name(name: str) -> str:
-    """Return the full name of an image that Docker's own registry has."""
-    return f"docker.io/{name if '/' in name else f'library/{name}'}"
 
 
 @contextmanager

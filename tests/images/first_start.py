@@ -32,7 +32,6 @@ def start(installation: Installation, report: list[str]) -> None:
             report.append(f"all containers healthy: {measure(step)} after it began")
     installation.admin = re.findall(r"\bcm_live_\w+", installation.outputs[runbook_commands()[1]])[0]
     _open_account(installation)
-    installation.run("dc up --no-build --detach --no-deps second-worker")
     report.append(f"first start, with account, top-up and key: {measure(began)}")
 
 

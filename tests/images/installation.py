@@ -26,7 +26,8 @@ URL = "http://localhost:8000"
 FILM_SECONDS = 240
 FINAL = ("completed", "failed", "cancelled", "expired")
 # What the runbook asks to be set: every line of env.example that ends in `=`.
-ANSWERS = {"CINEMETER_PUBLIC_URL": URL, "CINEMETER_S3_ACCESS_KEY": "films"}
+PUBLIC_URL = "https://films.example.org"
+ANSWERS = {"CINEMETER_PUBLIC_URL": PUBLIC_URL, "CINEMETER_S3_ACCESS_KEY": "films"}
 
 
 def make_site(folder: Path) -> Path:
@@ -49,7 +50,8 @@ def make_site(folder: Path) -> Path:
     (deploy / ".env").write_text("\n".join(lines) + "\n", encoding="utf-8")
     synthetic = (ROOT / "app" / "catalog" / "synthetic.toml").read_text(encoding="utf-8")
     for name, seconds in (("slow", 0.5), ("slower", 5.0)):
-        text = synthetic.replace('id = "synthetic"', f'id = "{name}"')
+        # Every model of the pool `synthetic` is rendered by the shipped one.
+        text = synthetic.replace('id = "synthetic"', f'id = "{name}"').replace('pool = "synthetic"', 'pool = "demo"')
         text = re.sub(r"^step_seconds = .*$", f"step_seconds = {seconds}", text, flags=re.MULTILINE)
         (catalog / f"{name}.toml").write_text(text, encoding="utf-8")
     return site

@@ -10,7 +10,7 @@ import pytest
 
 from tests.images.engine import until
 from tests.images.first_start import runbook_commands
-from tests.images.installation import URL, WORKERS, Installation, measure
+from tests.images.installation import PUBLIC_URL, URL, WORKERS, Installation, measure
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(600)]
 # Those of compose.yaml that run without a GPU.
@@ -25,7 +25,7 @@ def test_the_runbook_has_the_steps_that_were_followed(installation: Installation
         "dc run --rm finisher doctor",
     ]
     first = installation.outputs[runbook_commands()[1]]
-    assert f"Choose your password at {URL}/welcome/" in first
+    assert f"Choose your password at {PUBLIC_URL}/welcome/" in first
     answer = httpx.get(f"{URL}/readyz", trust_env=False)
     assert answer.status_code == 200
     assert "missing" not in installation.outputs[runbook_commands()[2]]
@@ -44,9 +44,10 @@ def test_a_film_is_ordered_paid_and_downloaded(installation: Installation, repor
         wallet = client.get("/v1/wallet").raise_for_status().json()
     assert receipt["total"] == quote["total"]
     assert Decimal(wallet["available"]) == 100 - Decimal(receipt["total"])
-    # As a customer downloads it: from the storage's own address, without a key.
-    film = httpx.get(facts["video_url"], follow_redirects=True, trust_env=False)
+    # As a customer downloads it, without a key; behind the API's public address the storage's own one follows.
+    film = httpx.get(facts["video_url"].replace(PUBLIC_URL, URL), follow_redirects=True, trust_env=False)
     assert film.status_code == 200
+    assert str(film.url).startswith("http://localhost:8333/")
     assert film.content[4:8] == b"ftyp"
     assert "Everything agrees." in installation.dc("run", "--rm", "migrate", "audit")
     assert video in installation.dc("run", "--rm", "migrate", "replay", video)
