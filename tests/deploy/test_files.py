@@ -15,6 +15,7 @@ from app.cli.main import app as cli
 from app.cli.up import roles
 from app.settings import Settings
 from app.wakeups import celery_settings
+from tests.images.building import STAND_INS, foreign_images, role_of
 from tests.repo.documents import ENVIRONMENT, environment_example
 from tests.repo.sources import ROOT
 
@@ -63,6 +64,10 @@ def test_a_linter_finds_nothing_in_the_dockerfiles(dockerfile: Path) -> None:
     tool = Path(sysconfig.get_path("scripts")) / "hadolint"
     checked = subprocess.run([tool, "--no-color", dockerfile], check=False, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_each_image_of_a_registry_has_a_stand_in() -> None:
+    assert {role_of(image) for image in foreign_images()} == set(STAND_INS)
 
 
 def test_compose_runs_every_role_and_names_only_what_is_there(compose: dict[str, Any]) -> None:

@@ -56,18 +56,8 @@ def check_machine(folder: Path) -> None:
 
 def run_tests(folder: Path) -> int:
     """Run the tests in namespaces of their own. Whatever they started ends with them."""
-    options = [
-        "-q",
-        "--tb=short",
-        "--maxfail=3",
-        "-m",
-        "images",
-        "-p",
-        "no:cacheprovider",
-        "--images-folder",
-        str(folder),
-        "tests/images",
-    ]
+    options = ["-v", "--no-header", "--tb=short", "--maxfail=3", "-p", "no:cacheprovider"]
+    options += ["-m", "images", "--images-folder", str(folder), "tests/images"]
     command = ["nice", "-n", "10", *NAMESPACES, sys.executable, "-m", "pytest", *options]
     try:
         return subprocess.run(command, cwd=ROOT, timeout=TESTS_SECONDS, check=False).returncode

@@ -1,5 +1,6 @@
 """The images, built by buildah on a base made of Debian's packages."""
 
+import hashlib
 import json
 import os
 import re
@@ -23,13 +24,7 @@ BASE = ("ca-certificates", "python3", "python3-venv", "python-is-python3")
 # The servers of the stand-ins, all in one file system.
 SERVERS = ("bash", "haproxy", "postgresql-15", "prometheus", "python3", "redis-server", "wget")
 # What compose.yaml takes from registries: the image's name there, and the user it runs as here.
-STAND_INS = {
-    "postgres": "root",
-    "redis": "root",
-    "seaweedfs": "root",
-    "haproxy": "haproxy",
-    "prometheus": "nobody",
-}
+STAND_INS = {"postgres": "root", "redis": "root", "seaweedfs": "root", "haproxy": "haproxy", "prometheus": "nobody"}
 STAND_IN_BASE = "localhost/cinemeter-stand-in:base"
 OURS = ("cinemeter-api", "cinemeter-worker")
 
@@ -106,16 +101,18 @@ class Builder:
 
     def file_system(self, name: str, suite: str, packages: tuple[str, ...]) -> str:
         """Make an image out of Debian's packages, with the sources of this machine's apt, unless it is there."""
-        if self.image_id(name) is not None:
-            return name
-        archive = self.folder / "base.tar"
-        self.run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", suite, archive)
-        container = self.run("buildah", "from", "scratch").strip()
-        self.run("buildah", "add", "--quiet", container, archive, "/")
-        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        self.run("buildah", "config", "--env", f"PATH={path}", container)
-        self.run("buildah", "commit", "--quiet", "--format", "docker", "--rm", container, name)
-        archive.unlink()
+        contents = f"{suite} {' '.join(packages)}"
+        made = f"localhost/file-system:{hashlib.sha256(contents.encode()).hexdigest()[:16]}"
+        if self.image_id(made) is None:
+            archive = self.folder / "base.tar"
+            self.run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", suite, archive)
+            container = self.run("buildah", "from", "scratch").strip()
+            self.run("buildah", "add", "--quiet", container, archive, "/")
+            path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+            self.run("buildah", "config", "--env", f"PATH={path}", container)
+            self.run("buildah", "commit", "--quiet", "--format", "docker", "--rm", container, made)
+            archive.unlink()
+        self.run("buildah", "tag", made, name)
         return name
 
     def build(self, dockerfile: Path, name: str, context: Path, *options: str) -> None:
@@ -151,7 +148,7 @@ def build_stand_ins(builder: Builder) -> list[str]:
     shutil.copy(rclone, context)
     names = foreign_images()
     for name in names:
-        role = name.partition(":")[0].rpartition("/")[2]
+        role = role_of(name)
         arguments = ("--build-arg", f"ROLE={role}", "--build-arg", f"RUN_AS={STAND_INS[role]}")
         builder.build(HERE / "stand_in.Dockerfile", name, context, *arguments)
     return names
@@ -161,6 +158,11 @@ def foreign_images() -> list[str]:
     """Return the images of compose.yaml that are not built out of this repository."""
     text = (ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8")
     return [name for name in re.findall(r"^ +image: (\S+)", text, flags=re.MULTILINE) if name not in OURS]
+
+
+def role_of(image: str) -> str:
+    """Return an image's name without its owner and its version."""
+    return image.partition(":")[0].rpartition("/")[2]
 
 
 @contextmanager
@@ -173,6 +175,5 @@ def timed(what: str) -> Iterator[None]:
 
 def _bytes(folder: Path) -> int:
     """Return what a folder occupies on disk."""
-    return 1024 * int(
-        subprocess.run(["du", "-sk", folder], capture_output=True, text=True, check=True).stdout.split()[0]
-    )
+    counted = subprocess.run(["du", "-sk", folder], capture_output=True, text=True, check=True)
+    return 1024 * int(counted.stdout.split()[0])

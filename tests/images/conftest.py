@@ -1,6 +1,5 @@
 """The engine, the installation on it, and what the tests print at their end. `make test-images` runs them."""
 
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +37,6 @@ def engine(pytestconfig: pytest.Config, report: list[str]) -> Iterator[Engine]:
     folder = pytestconfig.getoption("images_folder", default=None)
     if folder is None:
         pytest.skip("make test-images runs these tests, in a network of their own")
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     began = time.monotonic()
     with running_engine(folder) as engine:
         engine.clear()

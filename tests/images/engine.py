@@ -1,8 +1,6 @@
 """Docker's engine for the tests, in a network of its own, and the installation that Compose makes on it."""
 
 import json
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -30,10 +28,10 @@ class Engine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # Compose would prefer variables of this shell to those of `.env`.
         self.environment = {
-            **os.environ,  # noqa: TID251 — handed on to the programs
             "PATH": PATH,
-            "DOCKER_HOST": f"unix://{folder}/docker.sock",
+            "DOCKER_HOST": "unix:///run/docker.sock",
             "DOCKER_CONFIG": str(folder / "client"),
             "COMPOSE_ANSI": "never",
             "COMPOSE_PROGRESS": "plain",
@@ -74,6 +72,7 @@ class Engine:
         if present == f"sha256:{wanted}":
             return
         archive = self.folder / "image.tar"
+        archive.unlink(missing_ok=True)
         builder.run("buildah", "push", "--quiet", wanted, f"docker-archive:{archive}:{name}")
         self.docker("load", "--quiet", "--input", archive)
         archive.unlink()
@@ -89,19 +88,20 @@ class Engine:
 
 @contextmanager
 def running_engine(folder: Path) -> Iterator[Engine]:
-    """Run dockerd. It leaves the addresses and filters of the network alone: containers reach only one another."""
+    """Run dockerd. Its images are kept in `folder`; its sockets lie in a /run of these namespaces."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
     engine = Engine(folder)
-    state = folder / "docker"
-    shutil.rmtree(state / "run", ignore_errors=True)
-    state.mkdir(exist_ok=True)
-    options = ["--data-root", state / "data", "--exec-root", state / "run", "--pidfile", state / "run.pid"]
-    options += ["--host", engine.environment["DOCKER_HOST"], "--default-address-pool", POOL]
-    options += ["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--log-level", "error"]
-    (state / "run.pid").unlink(missing_ok=True)
-    with (folder / "dockerd.log").open("wb") as log:
+    options = ["--data-root", folder / "docker", "--exec-root", "/run/docker", "--pidfile", "/run/docker.pid"]
+    options += ["--host", engine.environment["DOCKER_HOST"], "--default-address-pool", POOL, "--log-level", "error"]
+    # Containers reach only one another: nothing is filtered or forwarded.
+    options += ["--iptables=false", "--ip6tables=false", "--ip-forward=false"]
+    path = folder / "dockerd.log"
+    with path.open("wb") as log:
         daemon = subprocess.Popen(["dockerd", *options], env=engine.environment, stdout=log, stderr=log)
     try:
-        until(lambda: daemon.poll() is None and _answers(engine), START_SECONDS, f"dockerd; see {folder}/dockerd.log")
+        until(lambda: daemon.poll() is not None or _answers(engine), START_SECONDS, f"an answer of dockerd; see {path}")
+        assert daemon.poll() is None, f"dockerd has ended; see {path}"
         yield engine
     finally:
         daemon.terminate()
