@@ -28,7 +28,6 @@ def main() -> int:
     parser.add_argument("--torch-index", default="", help="package index of PyTorch for the worker's image")
     options = parser.parse_args()
     folder = options.folder.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     try:
         install_tools(folder)

@@ -39,6 +39,10 @@ class Builder:
             print(f"{store} has grown beyond {STORE_BYTES_MAX >> 30} GiB, and is made anew.", flush=True)
             shutil.rmtree(store)
         store.mkdir(parents=True, exist_ok=True)
+        # What a build that was killed left there is gone at the next one.
+        temporary = folder / "temporary"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
         config = store / "storage.conf"
         lines = ["[storage]", 'driver = "overlay"', f'graphroot = "{store}/graph"', f'runroot = "{store}/run"']
         config.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -47,6 +51,7 @@ class Builder:
             "PATH": PATH,
             "CONTAINERS_STORAGE_CONF": str(config),
             "BUILDAH_ISOLATION": "chroot",
+            "TMPDIR": str(temporary),
         }
 
     def run(self, *command: str | Path) -> str:
@@ -117,8 +122,11 @@ class Builder:
 
     def build(self, dockerfile: Path, name: str, context: Path, *options: str) -> None:
         """Build one image, with the layers of earlier builds where nothing changed below them."""
+        before = self.image_id(name)
         fixed = ("--format", "docker", "--layers", "--isolation", "chroot", "--pull-never")
         self.run("buildah", "build", *fixed, *options, "--file", dockerfile, "--tag", name, context)
+        if before not in (None, self.image_id(name)):
+            self.run("buildah", "rmi", str(before))  # else each change of the code would leave gigabytes
 
 
 def build_images(folder: Path, torch_index: str) -> list[str]:

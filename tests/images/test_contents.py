@@ -39,7 +39,7 @@ def test_an_image_has_what_it_needs_and_nothing_else(image: str, engine: Engine,
     largest = sorted(sizes, key=lambda name: -sizes[name])[:LARGEST]
     parts = ", ".join(f"{name} {sizes[name] / 1e6:.0f}" for name in largest)
     total = int(engine.docker("inspect", "--format", "{{.Size}}", image)) / 1e6
-    report.append(f"{image}: {total:.0f} MB, of which packages {sum(sizes.values()) / 1e6:.0f}; largest: {parts}")
+    report.append(f"{image}: {total:.0f} MB, of which packages {sum(sizes.values()) / 1e6:.0f}; largest (MB): {parts}")
     assert not facts["unneeded"]
     if image == "cinemeter-api":
         assert not RENDERS & set(sizes)
