@@ -66,6 +66,14 @@ def test_a_linter_finds_nothing_in_the_dockerfiles(dockerfile: Path) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+def test_the_number_of_api_containers_outlives_the_next_up(compose: dict[str, Any]) -> None:
+    assert compose["services"]["api"]["deploy"]["replicas"] == "${API_CONTAINERS:-1}"
+    text = (DEPLOY / "runbook.md").read_text(encoding="utf-8")
+    scaled = re.findall(r"^.*\bdc up .*--scale \w+=.*$", text, flags=re.MULTILINE)
+    assert len(scaled) == 1
+    assert "--no-recreate" in scaled[0], "only new ones beside the old ones"
+
+
 def test_each_image_of_a_registry_has_a_stand_in() -> None:
     assert {role_of(image) for image in foreign_images()} == set(STAND_INS)
 

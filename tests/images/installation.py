@@ -28,6 +28,7 @@ FINAL = ("completed", "failed", "cancelled", "expired")
 # What the runbook asks to be set: every line of env.example that ends in `=`.
 PUBLIC_URL = "https://films.example.org"
 ANSWERS = {"CINEMETER_PUBLIC_URL": PUBLIC_URL, "CINEMETER_S3_ACCESS_KEY": "films"}
+API_CONTAINERS = 2
 
 
 def make_site(folder: Path) -> Path:
@@ -47,7 +48,8 @@ def make_site(folder: Path) -> Path:
     for line in (deploy / "env.example").read_text(encoding="utf-8").splitlines():
         match = re.fullmatch(r"([A-Z0-9_]+)=", line)
         lines.append(f"{line}{ANSWERS.get(match[1], secrets.token_hex(24))}" if match else line)
-    (deploy / ".env").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    settings = "\n".join(lines).replace("API_CONTAINERS=1", f"API_CONTAINERS={API_CONTAINERS}")
+    (deploy / ".env").write_text(f"{settings}\n", encoding="utf-8")
     synthetic = (ROOT / "app" / "catalog" / "synthetic.toml").read_text(encoding="utf-8")
     for name, seconds in (("slow", 0.5), ("slower", 5.0)):
         # Every model of the pool `synthetic` is rendered by the shipped one.

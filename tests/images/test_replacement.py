@@ -9,10 +9,12 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from tests.images.installation import URL, Installation, measure
+from tests.images.engine import until
+from tests.images.installation import API_CONTAINERS, Installation, measure
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(600)]
 PAUSE_SECONDS = 0.05
+REPLACE_SECONDS = 120
 
 
 class Customers:
@@ -49,6 +51,10 @@ class Customers:
         else:
             self.failures.append(f"{what}: {answer.status_code} {answer.text}")
 
+    def counts(self) -> str:
+        """Say how much was answered."""
+        return f"{self.answers['read']} reads, {self.answers['order']} orders"
+
     @contextmanager
     def asking(self) -> Iterator[None]:
         """Ask during the block."""
@@ -64,21 +70,54 @@ class Customers:
                 thread.join()
 
 
-def test_no_request_is_refused_while_the_api_is_replaced(installation: Installation, report: list[str]) -> None:
+@pytest.fixture
+def customers(installation: Installation) -> Customers:
     video = installation.order()
     assert installation.end_of(video)["status"] == "completed"
-    installation.dc("up", "--no-build", "--detach", "--no-deps", "--wait", "--scale", "api=2", "api")
+    return Customers(installation, video)
+
+
+def processes(installation: Installation) -> set[tuple[str, str]]:
+    """Return the API's processes beside the first one of each container."""
+    script = "for each in /proc/[0-9]*; do grep -q [a]pi-process $each/cmdline && basename $each; done; true"
+    return {
+        (container, number)
+        for container in installation.containers("api")
+        for number in installation.engine.docker("exec", container, "sh", "-c", script).split()
+    }
+
+
+def test_no_request_is_refused_while_processes_are_replaced(
+    installation: Installation, customers: Customers, report: list[str]
+) -> None:
+    before = processes(installation)
+    assert len(before) == 2 * API_CONTAINERS
+    with customers.asking():
+        began = time.monotonic()
+        installation.block("reload-api")
+        until(lambda: _are_replaced(before, processes(installation)), REPLACE_SECONDS, "new processes of the API")
+        took = measure(began)
+    assert customers.failures == []
+    report.append(f"{len(before)} processes of the API replaced in {took}: {customers.counts()}, none refused")
+
+
+def _are_replaced(before: set[tuple[str, str]], after: set[tuple[str, str]]) -> bool:
+    return not before & after and len(after) == len(before)
+
+
+def test_no_request_is_refused_while_containers_are_replaced(
+    installation: Installation, customers: Customers, report: list[str]
+) -> None:
     before = set(installation.containers("api"))
-    customers = Customers(installation, video)
     with customers.asking():
         began = time.monotonic()
         installation.block("replace-api")
         took = measure(began)
     after = set(installation.containers("api"))
     assert not before & after
-    assert len(before) == len(after) == 2
+    assert len(before) == len(after) == API_CONTAINERS
     assert customers.failures == []
     assert customers.answers["read"] > 100
-    counts = f"{customers.answers['read']} reads, {customers.answers['order']} orders, none refused"
-    report.append(f"two containers of the API replaced in {took}: {counts}")
-    assert httpx.get(f"{URL}/readyz", trust_env=False).status_code == 200
+    report.append(f"{len(before)} containers of the API replaced in {took}: {customers.counts()}, none refused")
+    installation.dc("up", "--no-build", "--detach")
+    assert set(installation.containers("api")) == after

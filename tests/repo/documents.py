@@ -47,6 +47,8 @@ MODELS_FOLDER=./models
 MODERATION_FOLDER=./moderation
 # Further parts of the images: `pictures` for a policy with a classifier.
 IMAGE_EXTRAS=
+# Containers of the API behind the proxy.
+API_CONTAINERS=1
 """
 # compose.yaml refuses to start without these.
 _MUST_BE_SET = ("public_url", "secret", "s3_access_key", "s3_secret_key")
