@@ -18,7 +18,7 @@ from tests.repo.sources import ROOT
 
 HERE = Path(__file__).parent
 BUILD_SECONDS = 1800
-STORE_BYTES_MAX = 15 * 2**30
+STORE_BYTES_MAX = 12 * 2**30
 # The packages of the base, beside Debian's smallest set.
 BASE = ("ca-certificates", "python3", "python3-venv", "python-is-python3")
 # The servers of the stand-ins, all in one file system.
@@ -35,9 +35,6 @@ class Builder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         store = folder / "buildah"
-        if store.exists() and _bytes(store) > STORE_BYTES_MAX:
-            print(f"{store} has grown beyond {STORE_BYTES_MAX >> 30} GiB, and is made anew.", flush=True)
-            shutil.rmtree(store)
         store.mkdir(parents=True, exist_ok=True)
         # What a build that was killed left there is gone at the next one.
         temporary = folder / "temporary"
@@ -131,6 +128,7 @@ class Builder:
 
 def build_images(folder: Path, torch_index: str) -> list[str]:
     """Build everything that compose.yaml runs, and return the names of the images. Prints how long each took."""
+    _limit_store(folder / "buildah")
     builder = Builder(folder)
     with timed("base, by mmdebstrap"):
         builder.base()
@@ -181,7 +179,10 @@ def timed(what: str) -> Iterator[None]:
     print(f"  {time.monotonic() - began:6.1f} s  {what}", flush=True)
 
 
-def _bytes(folder: Path) -> int:
-    """Return what a folder occupies on disk."""
-    counted = subprocess.run(["du", "-sk", folder], capture_output=True, text=True, check=True)
-    return 1024 * int(counted.stdout.split()[0])
+def _limit_store(store: Path) -> None:
+    """Remove the layers of earlier builds where they have grown too large."""
+    if store.exists():
+        counted = subprocess.run(["du", "-sk", store], capture_output=True, text=True, check=True)
+        if 1024 * int(counted.stdout.split()[0]) > STORE_BYTES_MAX:
+            print(f"{store} has grown beyond {STORE_BYTES_MAX >> 30} GiB, and is made anew.", flush=True)
+            shutil.rmtree(store)

@@ -69,7 +69,7 @@ class Engine:
         wanted = builder.image_id(name)
         assert wanted is not None, f"{name} is not built"
         present = self.docker("images", "--no-trunc", "--quiet", name).strip()
-        if present == f"sha256:{wanted}":
+        if present.startswith(f"sha256:{wanted}"):
             return
         archive = self.folder / "image.tar"
         archive.unlink(missing_ok=True)
