@@ -157,7 +157,7 @@ def _make_engine(target: str) -> Engine:
 
     @event.listens_for(engine, "checkout")
     def _must_answer(connection: psycopg.Connection[Any], record: ConnectionPoolEntry, _proxy: object) -> None:
-        if not settings.database_ping_seconds or is_fresh(record):
+        if not settings.database_ping_seconds or is_fresh(record, connection.pgconn):
             return
         if not answers(connection.pgconn, settings.database_ping_seconds):
             raise InvalidatePoolError("the other end of this connection does not answer")

@@ -92,10 +92,20 @@ def mark_fresh(record: ConnectionPoolEntry) -> None:
     record.info[_RETURNED_AT] = time.monotonic()
 
 
-def is_fresh(record: ConnectionPoolEntry) -> bool:
-    """Return whether a connection was in use less than `FRESH_SECONDS` ago: it is not asked whether it answers."""
+def is_fresh(record: ConnectionPoolEntry, connection: PGconn) -> bool:
+    """Return whether a connection was in use less than `FRESH_SECONDS` ago: it is not asked whether it answers.
+
+    One from which something may be read has been closed by the other end, as the server says nothing unasked.
+    """
     returned_at: float | None = record.info.get(_RETURNED_AT)
-    return returned_at is not None and time.monotonic() - returned_at < FRESH_SECONDS
+    if returned_at is None or time.monotonic() - returned_at >= FRESH_SECONDS:
+        return False
+    try:
+        poll = select.poll()
+        poll.register(connection.socket, select.POLLIN)
+        return not poll.poll(0)
+    except psycopg.OperationalError:
+        return False
 
 
 def answers(connection: PGconn, seconds: float) -> bool:

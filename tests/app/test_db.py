@@ -64,6 +64,19 @@ def test_a_connection_that_was_in_use_just_now_is_not_asked(engine: Engine, monk
     assert asked == [get_settings().database_ping_seconds]
 
 
+def test_a_connection_that_was_closed_just_now_is_replaced(
+    database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a failover between two requests of one moment."""
+    monkeypatch.setattr(db_connections, "FRESH_SECONDS", 1000.0)
+    with transaction(engine) as session:
+        pid = session.scalar(text("SELECT pg_backend_pid()"))
+    with psycopg.connect(database_url, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
+    with transaction(engine) as session:
+        assert session.scalar(text("SELECT pg_backend_pid()")) != pid
+
+
 def driver_connection(session: Session) -> BoundedConnection:
     connection = session.connection().connection.driver_connection
     assert isinstance(connection, BoundedConnection)
