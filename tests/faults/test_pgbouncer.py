@@ -9,6 +9,7 @@ from psycopg.rows import dict_row
 from sqlalchemy import Engine, event, text
 from sqlalchemy.engine import make_url
 
+from app import db_connections
 from app.cli.doctor_database import check_database
 from app.cli.migrate import set_time_outs
 from app.db import TIME_OUTS, forget_engines, get_engine, long_work, transaction
@@ -97,6 +98,8 @@ def test_who_waits_in_a_saturated_pooler_is_not_taken_for_dead(
     """A ping at check-out would wait in the pooler's queue too, and each that is given up makes the queue longer."""
     monkeypatch.setenv("CINEMETER_DATABASE_PREPARE", "0")
     monkeypatch.setenv("CINEMETER_DATABASE_PING_SECONDS", ping_seconds)
+    # One that was in use just now is not asked.
+    monkeypatch.setattr(db_connections, "FRESH_SECONDS", 0.0)
     get_settings.cache_clear()
     connections: list[object] = []
     with pgbouncer(database_url, pool_size=1) as url, ThreadPoolExecutor(1) as pool:
