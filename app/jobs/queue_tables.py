@@ -182,7 +182,8 @@ class Share(Base):
 
     pool: Mapped[str] = mapped_column(Text, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
-    vtime: Mapped[Decimal] = mapped_column(Numeric(16, 3), default=Decimal(0))
+    # Charges are of milliseconds, and the weight divides them: rounded to those, a heavy account would not advance.
+    vtime: Mapped[Decimal] = mapped_column(Numeric(20, 6), default=Decimal(0))
     weight: Mapped[Decimal] = mapped_column(Numeric(8, 3), default=Decimal(1))
     concurrency: Mapped[int] = mapped_column(Integer, default=1)  # segments that may run at once, over all pools
     # GPU-seconds that overtook the account's own oldest unit, for a resident model; 0 once that unit is claimed.
@@ -195,7 +196,7 @@ class Pool(Base):
     __tablename__ = "pools"
 
     name: Mapped[str] = mapped_column(Text, primary_key=True)
-    vclock: Mapped[Decimal] = mapped_column(Numeric(16, 3), default=Decimal(0))
+    vclock: Mapped[Decimal] = mapped_column(Numeric(20, 6), default=Decimal(0))
 
 
 class Worker(Base):

@@ -123,8 +123,7 @@ def test_a_flood_of_ten_thousand_before_real_workers(stands: Ground, capsys: pyt
     """Counted in takes, so that a busy machine changes nothing: one before it of each account that waits, and those
     that were running when it came."""
     body = {"model": "storm", "prompt": "flood", "seconds": 1, "resolution": "480P"}
-    # Of weight 1: this engine's segments take some milliseconds, which the virtual time of a weight of 16 rounds away.
-    with stands.service.client("creator") as client:
+    with stands.service.client("enterprise") as client:
         flooding = client.post("/v1/videos", json=body).raise_for_status().json()
     engine = create_engine(sqlalchemy_url(stands.database_url))
     with Session(engine) as session:
@@ -148,7 +147,7 @@ def test_a_flood_of_ten_thousand_before_real_workers(stands: Ground, capsys: pyt
     engine.dispose()
     until(stands, "SELECT count(*) FROM takes WHERE job_id LIKE %s", f"{flooding['id']}-%", least=3)
     began = time.monotonic()
-    with stands.service.client("enterprise") as client:
+    with stands.service.client("creator") as client:
         single = client.post("/v1/videos", json=body).raise_for_status().json()
         mark = stands.ask("SELECT max(fence) FROM takes")[0][0]
         ended = follow(client, single["id"])

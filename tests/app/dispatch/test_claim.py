@@ -335,3 +335,21 @@ def test_shares_follow_memberships_and_limits_that_change_while_jobs_wait(line: 
     line.sweep("stale_shares")
     assert line.start() is not None
     assert line.start() is None, "the operator's limit binds what already waits"
+
+
+def test_short_segments_of_a_heavy_account_advance_its_virtual_time(session: Session) -> None:
+    heavy, light = make_account(session, "Heavy"), make_account(session, "Light")
+    session.info["clock_at"] = now(session)
+    # A frame of this takes 0.1 ms of the GPU: a segment of 16 is charged 2 ms, and a weight of 16 makes 0.1 ms of it.
+    record_throughput(
+        session.connection(), ("demo", "segment", "720P"), seconds=Decimal("0.0001"), gpu_seconds=Decimal("0.0001")
+    )
+    make_queued_job(session, heavy.id, weight=16)
+    make_queued_job(session, heavy.id, weight=16)
+    assert claim(session, "worker-1", ["demo"]) is not None
+    share = session.get_one(Share, ("demo", heavy.id), populate_existing=True)
+    assert 0 < share.vtime < Decimal("0.0005")
+    later = make_queued_job(session, light.id, at=now(session) + timedelta(seconds=1))
+    lease = claim(session, "worker-1", ["demo"])
+    assert lease is not None
+    assert lease.job_id == later.id
