@@ -21,6 +21,7 @@ from app.dispatch.claim_locks import lock_free_rows, lock_rows
 from app.dispatch.start_job import start_job
 from app.dispatch.throughput import estimate_use
 from app.dispatch.worker_registry import Claimant
+from app.jobs.deadlines import is_overdue
 from app.jobs.plan import TEST_POOL
 from app.jobs.queue_tables import Pool, Share, Unit, Worker
 from app.jobs.settle import expire
@@ -127,7 +128,7 @@ def _claim_from(session: Session, worker_id: str, pool: str, resident_model: str
         elif _expire_overdue(session, rows):
             return NoLease.EXPIRED
         elif (facts := _check(session, rows)) is not None:
-            return _lease(session, by, rows, choice, facts, leaves=choice.leaves or bool(excluded))
+            return _lease(session, by, rows, choice, facts, has_more=choice.has_more or bool(excluded))
         else:
             no_lease = NoLease.CORRECTED
     if not excluded:
@@ -152,15 +153,10 @@ def _claim_alone(session: Session, by: Choice, pool: str, unit_id: str) -> Claim
     if choice is None or choice.unit_id != unit_id:
         return None
     rows = lock_free_rows(session, unit_id)
-    if rows is None or _is_overdue(session, rows):
+    if rows is None or is_overdue(session, rows.job_state, rows.not_after):
         return None
     facts = _check(session, rows)
-    return None if facts is None else _lease(session, by, rows, choice, facts, leaves=choice.leaves)
-
-
-def _is_overdue(session: Session, rows: Any) -> bool:
-    """Return whether the job of a row of claim_lock.sql still waits after its latest start, as deadlines.is_overdue."""
-    return rows.job_state == JobState.QUEUED and rows.not_after is not None and rows.not_after <= now(session)
+    return None if facts is None else _lease(session, by, rows, choice, facts, has_more=choice.has_more)
 
 
 def _expire_overdue(session: Session, rows: Any) -> bool:
@@ -169,7 +165,7 @@ def _expire_overdue(session: Session, rows: Any) -> bool:
     The end of a job locks the wallet. The claim ends with it, since it must lock no share or lane after that
     (app.lock_order); the pool is woken for the next claim.
     """
-    if rows.unit_state != UnitState.READY or not _is_overdue(session, rows):
+    if rows.unit_state != UnitState.READY or not is_overdue(session, rows.job_state, rows.not_after):
         return False
     expire(session, session.get_one(Job, rows.job_id, populate_existing=True))
     wake_after_commit(session, rows.pool)
@@ -202,15 +198,15 @@ def _correct(session: Session, unit_id: str, state: UnitState) -> None:
     session.execute(update(Unit).where(Unit.id == unit_id).values(state=state))
 
 
-def _lease(session: Session, by: Choice, rows: Any, choice: Any, facts: Any, *, leaves: bool) -> Claim:
-    # The rows of claim_lock.sql, claim.sql and claim_check.sql; `leaves` says that others have something to claim.
+def _lease(session: Session, by: Choice, rows: Any, choice: Any, facts: Any, *, has_more: bool) -> Claim:
+    # The rows of claim_lock.sql, claim.sql and claim_check.sql; `has_more`: there is something to claim for others too.
     moment = lease_now(session)
     gpu, until = by.gpu_class(rows.pool), moment + timedelta(seconds=get_settings().lease_seconds)
     names = ("unit_id", "job_id", "account_id", "pool", "model", "kind")
     inputs = {name: getattr(rows, name) for name in names}
     inputs |= {"take_id": new_id("take"), "worker_id": by.worker_id, "gpu": gpu, "now": moment, "lease_until": until}
     inputs |= {"charged": estimate_use(rows.estimate, rows.frames, facts.pace)}
-    inputs |= {"vclock": choice.vclock, "vmin": choice.vmin, "jumps": choice.jumps, "leaves": leaves}
+    inputs |= {"vclock": choice.vclock, "vmin": choice.vmin, "jumps": choice.jumps, "has_more": has_more}
     take = _WRITE.run(session, inputs).one()
     _forget(session, rows, by.worker_id)
     if rows.job_state == JobState.QUEUED:

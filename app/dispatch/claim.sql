@@ -46,7 +46,7 @@ waiting AS MATERIALIZED (
            greatest(min(s.vtime), min(p.vclock), 0) AS vtime, coalesce(min(s.jumped), 0) AS jumped,
            coalesce(min(b.charged / s.weight), 0) AS in_flight,
            least(sum(l.ready), CASE WHEN :pool <> :finish_pool
-                 THEN min(coalesce(s.concurrency, 1) - coalesce(b.running, 0)) END) AS startable,
+                 THEN min(coalesce(s.concurrency, 1) - coalesce(b.running, 0)) END) AS claimable,
            bool_or((CAST(:memory_mb AS int) IS NULL OR l.memory_mb <= :memory_mb)
                AND (CAST(:features AS text[]) IS NULL OR l.features <@ CAST(:features AS text[]))) AS fits
     FROM lanes AS l
@@ -102,7 +102,7 @@ resident AS (
 SELECT coalesce(r.id, b.id) AS unit_id, coalesce(r.account_id, b.account_id) AS account_id,
        coalesce(r.jumps, false) AS jumps,
        -- Whether another worker has something to claim beside this unit.
-       (SELECT sum(startable) > 1 FROM waiting) AS leaves,
+       (SELECT sum(claimable) > 1 FROM waiting) AS has_more,
        (SELECT min(vtime - in_flight) FROM waiting WHERE fits) AS vmin,
        coalesce((SELECT vclock FROM pools WHERE name = :pool), 0) AS vclock
 FROM best AS b

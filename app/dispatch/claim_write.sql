@@ -26,7 +26,7 @@ take AS (
     RETURNING fence
 )
 SELECT t.fence,
-       :leaves AND EXISTS (
+       :has_more AND EXISTS (
            SELECT FROM workers AS w
            WHERE w.state <> 'gone' AND w.state = 'idle' AND NOT w.drain_requested AND w.id <> :worker_id
              AND w.pools @> to_jsonb(CAST(:pool AS text))

@@ -41,7 +41,7 @@ from app.wallet.lots import accounts_with_expired_lots, expire_lots
 
 log = logging.getLogger(__name__)
 
-_STARTABLE = sql_file("app.dispatch", "startable.sql")
+_CLAIMABLE = sql_file("app.dispatch", "claimable.sql")
 
 # Repairs of one kind per round; a round starts each second.
 BATCH = 200
@@ -84,7 +84,7 @@ def _past_deadlines(session: Session) -> Sequence[str]:
 def _expire(session: Session, job_id: str) -> bool:
     """Expire a queued job whose latest start (`not_after`) has passed."""
     job = _lock(session, job_id)
-    if job is None or not is_overdue(session, job):
+    if job is None or not is_overdue(session, job.state, job.not_after):
         return False
     expire(session, job)
     return True
@@ -227,7 +227,7 @@ def wake_pools() -> int:
     Each of these replaces a wake-up that was lost or never sent: whoever makes work ready sends one by itself.
     """
     with transaction() as session:
-        ready = {pool: _startable(session, pool, idle) for pool, idle in idle_by_pool(session).items()}
+        ready = {pool: _claimable(session, pool, idle) for pool, idle in idle_by_pool(session).items()}
     wakeups = 0
     for pool, count in ready.items():
         waiting = wakeups_waiting(pool) if count else None
@@ -237,10 +237,10 @@ def wake_pools() -> int:
     return wakeups
 
 
-def _startable(session: Session, pool: str, limit: int) -> int:
+def _claimable(session: Session, pool: str, limit: int) -> int:
     """Count the pool's units that may start now, within the limits of their accounts, up to a limit."""
     inputs = {"pool": pool, "limit": limit, "finish_pool": FINISH_POOL, "test_pool": TEST_POOL, "now": now(session)}
-    return int(_STARTABLE.run(session, inputs).one().units)
+    return int(_CLAIMABLE.run(session, inputs).one().units)
 
 
 def resend_lost_wakeups(leadership: Leadership) -> int:

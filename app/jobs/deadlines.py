@@ -9,7 +9,6 @@ from app.clock import now
 from app.jobs.plan import CLASS_OF_TIER
 from app.jobs.schemas import unix
 from app.jobs.states import JobState
-from app.jobs.tables import Job
 from pricing.rules import ServiceTier
 
 # A flex job this close to its tier's deadline is served as standard, so that it still starts in time.
@@ -52,6 +51,6 @@ def deadlines_in_review(moment: datetime, expires_after: int | None) -> Deadline
     return Deadlines(start_by=None, not_after=not_after, promote_at=None)
 
 
-def is_overdue(session: Session, job: Job) -> bool:
-    """Return whether a job still waits after its latest start (`not_after`)."""
-    return job.state == JobState.QUEUED and job.not_after is not None and job.not_after <= now(session)
+def is_overdue(session: Session, state: str, not_after: datetime | None) -> bool:
+    """Return whether a job of this state still waits after its latest start (`not_after`)."""
+    return state == JobState.QUEUED and not_after is not None and not_after <= now(session)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.images.pip_mounts import pip_mounts
-from tests.images.tools import PATH, MissingToolError
+from tests.images.tools import PATH, MissingToolError, run_command
 from tests.repo.sources import ROOT
 
 HERE = Path(__file__).parent
@@ -52,21 +52,9 @@ class Builder:
         }
 
     def run(self, *command: str | Path) -> str:
-        """Run a program and return what it wrote; its end is in the error if it fails."""
-        done = subprocess.run(
-            ["nice", "-n", "10", *command],
-            env=self._environment,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=BUILD_SECONDS,
-            check=False,
-        )
-        if done.returncode:
-            output = (done.stdout + done.stderr).strip().splitlines()
-            raise RuntimeError("\n".join([f"{command[0]} {command[1]} failed:", *output[-40:]]))
-        return done.stdout
+        """Run a program and return what it wrote. Raises CommandError."""
+        nice = ("nice", "-n", "10")
+        return run_command(*nice, *command, environment=self._environment, cwd=ROOT, seconds=BUILD_SECONDS).stdout
 
     def image_id(self, name: str) -> str | None:
         """Return the id of an image, which Docker gives it too, or None. What is built here is under `localhost/`."""

@@ -9,18 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.images.building import Builder
-from tests.images.tools import PATH
+from tests.images.tools import PATH, CommandError, run_command
 from tests.repo.sources import ROOT
 
 START_SECONDS = 60
 COMMAND_SECONDS = 300
-LINES_MAX = 40
 # The addresses of networks without a subnet of their own; `front` has one.
 POOL = "base=172.31.0.0/16,size=24"
-
-
-class CommandError(Exception):
-    """A command in the installation failed; the message is what it wrote."""
 
 
 class Engine:
@@ -43,20 +38,7 @@ class Engine:
 
     def run(self, *command: str | Path, cwd: Path = ROOT, seconds: float = COMMAND_SECONDS) -> tuple[str, str]:
         """Run a program that may ask the engine, and return what it wrote on both outputs. Raises CommandError."""
-        done = subprocess.run(
-            command,
-            env=self.environment,
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
-        if done.returncode:
-            words = " ".join(map(str, command))
-            lines = (done.stdout + done.stderr).splitlines()[-LINES_MAX:]
-            raise CommandError("\n".join([f"{words}: {done.returncode}", *lines]))
+        done = run_command(*command, environment=self.environment, cwd=cwd, seconds=seconds)
         return done.stdout, done.stderr
 
     def inspect(self, container: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 # Programs by the package of Debian that has each.
@@ -18,12 +19,38 @@ PROGRAMS = {
 }
 COMPOSE = Path(__file__).with_name("compose_wheel.txt")
 INSTALL_SECONDS = 600
+# Of what a program that failed has written.
+LINES_MAX = 40
 # Where Debian puts what only root runs.
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])  # noqa: TID251 — for the programs' sake
 
 
 class MissingToolError(Exception):
     """The images cannot be tested on this machine; the message says why."""
+
+
+class CommandError(Exception):
+    """A program failed: its name, its status and the end of what it wrote."""
+
+
+def run_command(
+    *command: str | Path, environment: Mapping[str, str], cwd: Path, seconds: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, in `seconds` at most. Raises CommandError."""
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    if done.returncode:
+        lines = (done.stdout + done.stderr).strip().splitlines()[-LINES_MAX:]
+        raise CommandError("\n".join([f"{' '.join(map(str, command))}: {done.returncode}", *lines]))
+    return done
 
 
 def install_tools(folder: Path) -> None:

@@ -261,3 +261,9 @@ def test_queues_are_estimated_with_the_same_priors() -> None:
     for column, prior, film in zip(("p50", "p90"), PRIOR, PRIORS["finish"], strict=True):
         assert f"coalesce(p.{column}, prior.{column}, {prior})" in eta.FACTS_SQL
         assert f"coalesce(film.{column}, {film})" in eta.FACTS_SQL
+
+
+def test_the_statement_of_one_job_names_it_without_an_array() -> None:
+    """Of an array the database would make a new plan for each poll."""
+    assert "ANY (CAST(:ids" in eta.FACTS_SQL
+    assert "ANY (CAST(:ids" not in eta.JOB_FACTS_SQL

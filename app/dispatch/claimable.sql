@@ -27,4 +27,4 @@ FROM (
         END
     ) AS unit
     LIMIT :limit
-) AS startable
+) AS claimable
